@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -29,6 +30,7 @@ from medmcl.encoders.synchronised import (
     rows_of_all_ranks,
     without_rows,
 )
+from medmcl.encoders.tower_threads import TowerThreads
 
 
 class Head(nn.Module):
@@ -186,9 +188,11 @@ class Towers(nn.Module):
     Attributes:
         length_groups: Groups of rows of like length that a batch which says how long its rows are
             is encoded in, each cut to its longest.
+        threads: What encodes several towers at the same time; None: one after another.
     """
 
     length_groups: int = 1
+    threads: TowerThreads | None = None
 
     def __init__(self, towers: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -269,8 +273,13 @@ class Towers(nn.Module):
 
     def forward(self, batch: Batch) -> Embeddings:
         """Encode the modalities of a batch that have a tower."""
-        shown = (name for name in self.towers if name in batch.inputs)
-        return Embeddings(batch=batch, **by_field((n, self._encode(n, batch)) for n in shown))
+        shown = [name for name in self.towers if name in batch.inputs]
+        works = {name: partial(self._encode, name, batch) for name in shown}
+        if self.threads is None or len(shown) == 1:
+            return Embeddings(batch=batch, **by_field((n, work()) for n, work in works.items()))
+        whole = all(len(batch.rows(name)) for name in shown)
+        encoded = self.threads.encode(works, trains=self.training, whole=whole)
+        return Embeddings(batch=batch, **by_field(encoded.items()))
 
     def _encode(self, name: str, batch: Batch) -> dict[str, Tensor]:
         """Encode the present rows of one modality, and spread them over the batch."""

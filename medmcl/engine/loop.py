@@ -21,6 +21,7 @@ from medmcl.core.errors import ConfigError
 from medmcl.core.progress import Pace, progress
 from medmcl.core.rng import RowGenerator, derive_seed, seed_torch, torch_generator
 from medmcl.data.loading.views import View
+from medmcl.encoders.tower_threads import towers_at_once
 from medmcl.engine.averaging import Average, shown
 from medmcl.engine.checkpoint import Checkpoints
 from medmcl.engine.distributed import charge, share_norms, tied, wrap
@@ -128,6 +129,8 @@ class Plan:
     """Decay of the running mean of weights that is judged and kept; None: the weights are."""
     patience: int | None = None
     """Tuning evaluations without a better loss before the stage ends early."""
+    threads: int = 1
+    """Threads that encode towers at the same time."""
 
     @property
     def tenth(self) -> int:
@@ -460,6 +463,7 @@ def fit(
     pace = Pace(plan.steps, state.step)
     draws = world.rank == 0 and not record.is_shared  # lines of others would end up in a bar
     with (
+        towers_at_once(learner.model, plan.threads),
         Saver(checkpoints, world) as saver,
         progress(plan.stage, plan.steps, shown=draws, lines=False) as bar,
         closing(feed.batches(state.step, plan, world, own.shows_ahead)) as coming,

@@ -95,8 +95,10 @@ def read_record(adapter: Adapter, place: RecordRef) -> tuple[Any, list[Finding]]
     """Read and inspect a record; None and the reason if it cannot be read."""
     try:
         with damage(None):  # but a missing extra, a wrong setting: not the record's fault
-            refuse_odd(place.paths.values(), place.roots)
-            refuse_odd(record_files(adapter, place), place.roots)
+            named = list(place.paths.values())
+            refuse_odd(named, place.roots)
+            more = (one for one in record_files(adapter, place) if one not in named)
+            refuse_odd(more, place.roots)
             with reading(adapter):
                 raw = adapter.read(place)
     except RecordError as error:

@@ -11,6 +11,7 @@ import math
 import mmap
 import os
 import pickle
+import signal
 import sys
 import time
 import traceback
@@ -36,11 +37,11 @@ B = TypeVar("B")
 
 _TRIED = 32
 """So many items are done here first, to see how long the rest would take."""
-_WORTH_SECONDS = 4.0
-"""Below this the start of processes, which import medmcl, takes longer than the work."""
 _WORTH_COPIES = 0.3
 """Copies of this process join in where what is left takes so many seconds; to begin one, and to
 end it, takes about .05."""
+_WORTH_SECONDS = 4.0
+"""The same of processes that import medmcl first."""
 _SHARES = 2**10
 """Numbers that the smallest pipe holds, 4 bytes each."""
 _CHUNK = 64
@@ -64,8 +65,8 @@ class _Processes:
         if self.pool is None:
             self.pool = ProcessPoolExecutor(
                 self.count,
-                mp_context=get_context("spawn"),
-                initializer=begin,
+                mp_context=get_context("fork" if _forks() else "spawn"),
+                initializer=_begin_reader if _forks() else begin,
                 initargs=(os.getpid(),),
             )
         return self.pool
@@ -84,9 +85,9 @@ def processors() -> int:
 def worker_pool(count: int) -> Iterator[None]:
     """Let ``count`` processes read records, and this one and copies evaluate; 0 or 1: this one.
 
-    They start when there is work of some seconds, and end with the block. A script that lends
-    them must guard its main part with ``if __name__ == "__main__"``, as Python asks of all that
-    start processes.
+    They start when there is work that is worth it, and end with the block. Elsewhere than on Linux
+    a script that lends them must guard its main part with ``if __name__ == "__main__"``, as Python
+    asks of all that start processes.
     """
     processes = _Processes(count) if count > 1 else None
     token = _lent.set(processes)
@@ -98,10 +99,15 @@ def worker_pool(count: int) -> Iterator[None]:
             processes.close()
 
 
+def _forks() -> bool:
+    """Whether processes are copies of this one; elsewhere libraries do not bear a copy."""
+    return sys.platform == "linux"
+
+
 def lent() -> int:
     """Give the number of processes that may share the work of `beside`, this one among them."""
     processes = _lent.get()
-    return 1 if processes is None or sys.platform != "linux" else processes.count
+    return 1 if processes is None or not _forks() else processes.count
 
 
 def each(work: Callable[[A], B], items: Sequence[A]) -> Iterator[B]:
@@ -125,7 +131,7 @@ def each(work: Callable[[A], B], items: Sequence[A]) -> Iterator[B]:
         spent += time.monotonic() - started
         yield done
     rest = items[_TRIED:]
-    if spent / _TRIED * len(rest) < _WORTH_SECONDS:
+    if spent / _TRIED * len(rest) < (_WORTH_COPIES if _forks() else _WORTH_SECONDS):
         yield from map(work, rest)
         return
     yield from _in_processes(work, rest, processes)
@@ -135,10 +141,11 @@ def _in_processes(work: Callable[[A], B], items: Sequence[A], processes: _Proces
     size = max(1, min(_CHUNK, len(items) // (4 * processes.count)))
     chunks = (items[first : first + size] for first in range(0, len(items), size))
     waiting: deque[Future[list[B]]] = deque()
+    deaf = [signal.SIGTERM] if _forks() else []  # until it ends them, and asks nobody to stop
     try:
         pool = processes.start()
         for chunk in chunks:
-            with deaf_to_ctrl_c():  # processes start as work comes
+            with deaf_to_ctrl_c(*deaf):  # processes start as work comes
                 waiting.append(pool.submit(_chunk, work, chunk))
             if len(waiting) > 3 * processes.count:
                 yield from waiting.popleft().result()
@@ -182,7 +189,7 @@ def beside(
         Exception: Of the first item whose work failed; where a copy raised it, a note says where.
     """
     processes, began = _lent.get(), time.monotonic()
-    apart = forks and processes is not None and sys.platform == "linux"
+    apart = forks and processes is not None and _forks()
     for number, item in enumerate(items):
         if told is not None:
             told(number)
@@ -208,7 +215,7 @@ def shared_array(shape: tuple[int, ...], dtype: type) -> np.ndarray:
     import numpy as np
 
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size == 0 or sys.platform != "linux":
+    if size == 0 or not _forks():
         return np.zeros(shape, dtype)
     try:
         held = mmap.mmap(-1, size)
@@ -286,13 +293,25 @@ def _taken(
     return done, {}
 
 
-def _copy(own: Callable[[], tuple[dict[int, Any], Any]], parent: int, tell: Connection) -> None:
+def _begin_copy(parent: int) -> None:
+    """Start of a copy, which has what the parent holds, and none of its threads."""
     from threadpoolctl import threadpool_limits
 
     begin(parent)
     gc.freeze()  # what the parent holds is the parent's to end
     _lent.set(None)
     threadpool_limits(1, user_api="openmp")  # a copy waits for ever for the parent's threads
+
+
+def _begin_reader(parent: int) -> None:
+    """Start of a copy that reads: SIGTERM ends it, as a pool does where another one died."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    _begin_copy(parent)
+
+
+def _copy(own: Callable[[], tuple[dict[int, Any], Any]], parent: int, tell: Connection) -> None:
+    _begin_copy(parent)
     done, failed = own()
     for number, error in failed.items():
         where = "".join(traceback.format_exception(error))  # a traceback cannot be sent

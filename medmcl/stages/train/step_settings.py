@@ -16,6 +16,7 @@ from medmcl.core.atomic import write_atomically
 from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.rng import RowGenerator, torch_generator
 from medmcl.core.sealed import read_sealed, sealed
+from medmcl.data.loading.worker_pool import lent
 from medmcl.encoders.towers import Towers
 from medmcl.engine.compiling import blocks_to_compile, compile_blocks, compiles
 from medmcl.engine.feed import Feed
@@ -25,6 +26,7 @@ from medmcl.engine.loop import Learner, autocast
 from medmcl.engine.onednn import linear_by_onednn, require_onednn
 from medmcl.engine.recompute import blocks_to_recompute
 from medmcl.engine.world import broadcast
+from medmcl.stages.run.run import bears_copies
 from medmcl.stages.stage import Context
 from medmcl.stages.train.checks import refuse_empty_parts
 from medmcl.stages.train.spec import TrainSpec
@@ -102,6 +104,20 @@ def refuse_step(spec: TrainSpec, learner: Learner) -> None:
             "no encoder has convolutions in two or three dimensions",
             where=f"{where}, channels_last", fix="leave channels_last out",
         )  # fmt: skip
+
+
+def tower_threads(spec: TrainSpec, context: Context) -> int:
+    """Say how many towers are encoded at the same time: where that changes no bit.
+
+    Not where a tower computes by several threads, a cast of a weight is kept for all threads
+    (autocast), random numbers of a pass are put back in the next (recomputation), nor while the
+    processors do other stages.
+    """
+    alone = context.world.size == 1 and not context.record.is_shared
+    plain = context.run.precision == "fp32" and spec.compile is not True and not spec.recompute
+    if not (alone and plain and bears_copies(context.world.device)):
+        return 1
+    return min(lent(), len(spec.towers))
 
 
 def _cuts_rows(model: torch.nn.Module) -> bool:

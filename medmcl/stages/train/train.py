@@ -58,6 +58,7 @@ from medmcl.stages.train.step_settings import (
     refuse_empty_parts,
     refuse_step,
     settle_step,
+    tower_threads,
 )
 from medmcl.stages.train.train_filter import (
     list_of,
@@ -348,6 +349,7 @@ def plan_of(spec: TrainSpec, steps_per_epoch: int, context: Context) -> Plan:
         accumulate=spec.parts,
         ema=spec.ema,
         patience=spec.patience,
+        threads=tower_threads(spec, context),
     )
 
 

@@ -12,6 +12,7 @@ from processes import none_left
 from medmcl.core.errors import MedmclError
 from medmcl.data.loading import worker_pool as processes
 from medmcl.data.loading.worker_pool import each, worker_pool
+from medmcl.engine.signals import StopRequest
 
 
 def where(item):
@@ -28,6 +29,7 @@ def fatal(item):
 def eager(monkeypatch):
     """Processes are used for any work at all."""
     monkeypatch.setattr(processes, "_TRIED", 1)
+    monkeypatch.setattr(processes, "_WORTH_COPIES", 0.0)
     monkeypatch.setattr(processes, "_WORTH_SECONDS", 0.0)
 
 
@@ -56,6 +58,12 @@ def test_a_process_that_dies_is_told(eager):
         list(each(fatal, range(30)))
 
 
+def test_a_death_is_no_wish_to_stop(eager):
+    with StopRequest() as stop, worker_pool(2), pytest.raises(MedmclError, match="--workers 0"):
+        list(each(fatal, range(30)))
+    assert not stop.asked, "the pool ends what is left of it by a signal that the parent listens to"
+
+
 def test_an_error_of_the_work_comes_through(eager):
     with worker_pool(2), pytest.raises(ValueError, match="invalid literal"):
         list(each(int, ["1", "2", "x", "4"]))
@@ -65,7 +73,7 @@ STARTS = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background is deaf
 from medmcl.data.loading import worker_pool as processes
-processes._TRIED, processes._WORTH_SECONDS = 1, 0.0
+processes._TRIED, processes._WORTH_COPIES, processes._WORTH_SECONDS = 1, 0.0, 0.0
 if __name__ == "__main__":
     with processes.worker_pool(2):
         for number, _ in enumerate(processes.each(time.sleep, [0.01] * 9000)):
