@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from medmcl.core import host
 from medmcl.core.batch import Batch, Embeddings
-from medmcl.core.contracts import Objective
+from medmcl.core.contracts import MovesAfterSteps, Objective
 from medmcl.core.errors import ConfigError
 from medmcl.core.progress import Pace, progress
 from medmcl.core.rng import RowGenerator, derive_seed, seed_torch, torch_generator
@@ -162,6 +162,16 @@ class Training:
     state: Progress = field(default_factory=Progress)
     outcomes: Outcomes = field(default_factory=Outcomes)
 
+    @cached_property
+    def weights(self) -> list[nn.Parameter]:
+        """Every weight of the learner."""
+        return list(self.learner.parameters())
+
+    @cached_property
+    def moved(self) -> list[MovesAfterSteps]:
+        """Parts of the learner that a rule moves after a step."""
+        return moves(self.learner)
+
     def generator(self, *key: str | int) -> torch.Generator:
         """Give the draws of views for ``key``, of this stage."""
         return torch_generator(self.plan.seed, self.plan.stage, *key, device=self.world.device)
@@ -196,7 +206,8 @@ class Training:
         learner, plan, state, world = self.learner, self.plan, self.state, self.world
         key = (plan.seed, plan.stage, "step", state.step, world.rank)
         seed_torch(derive_seed(*key), world.device)  # of towers, for dropout: a rank its own
-        learner.train()
+        if not learner.training:
+            learner.train()
         batch = batch.to(world.device)
         if self.feed.selector is not None:
             with autocast(plan.precision, world.device):
@@ -216,14 +227,14 @@ class Training:
             loss, terms = self._learn(seen, batch, key)
         state.step += 1
         if not terms:  # no rank had rows to charge for
-            move(learner, world, taken=False)
+            move(self.moved, world, taken=False)
             state.empty_steps += 1
             self._refuse_nothing()
             return
-        norm = clip_gradients(learner, plan.optimiser.clip_norm)
+        norm = clip_gradients(self.weights, plan.optimiser.clip_norm)
         bad = not_finite(loss, norm, world)
         self.outcomes.add(bad, loss, norm, terms)
-        by_itself = skips_by_itself(self.optimiser) and not moves(learner)
+        by_itself = skips_by_itself(self.optimiser) and not self.moved
         waits = plan.settles_each_step(world) or not by_itself
         taken = not (waits and bool(host.read(bad)))
         if taken:
@@ -233,7 +244,7 @@ class Training:
             state.sums = sums_of_taken(state.sums, learner.row_sums, bad)
             if self.average is not None:
                 self.average.follow(state.step, bad)
-        move(learner, world, taken=taken)
+        move(self.moved, world, taken=taken)
 
     def _learn(
         self, seen: Mapping[str, Batch], batch: Batch, key: tuple[str | int, ...]

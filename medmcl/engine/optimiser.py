@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from medmcl.core.config import Config
@@ -157,7 +157,7 @@ def take_state(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
                 kept[name] = x.new_empty_strided(x.shape, parameter.stride()).copy_(x)
 
 
-def clip_gradients(module: nn.Module, most: float | None) -> torch.Tensor:
+def clip_gradients(weights: Sequence[nn.Parameter], most: float | None) -> torch.Tensor:
     """Scale gradients down to a norm of at most ``most``, all together (foreach); give their norm.
 
     Without ``most`` they are looked at, and left as they are.
@@ -165,8 +165,8 @@ def clip_gradients(module: nn.Module, most: float | None) -> torch.Tensor:
     from torch import nn
 
     if most:
-        return nn.utils.clip_grad_norm_(module.parameters(), most)
-    grads = [p.grad for p in module.parameters() if p.grad is not None]
+        return nn.utils.clip_grad_norm_(weights, most)
+    grads = [p.grad for p in weights if p.grad is not None]
     return nn.utils.get_total_norm(grads)
 
 

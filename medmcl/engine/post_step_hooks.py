@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
@@ -13,15 +14,15 @@ from medmcl.engine.world import World, total
 
 
 @torch.no_grad()
-def move(learner: nn.Module, world: World, *, taken: bool) -> None:
-    """Tell every part that keeps `MovesAfterSteps` that a step has ended. All ranks must call it.
+def move(parts: Sequence[MovesAfterSteps], world: World, *, taken: bool) -> None:
+    """Tell parts that a step has ended. All ranks must call it.
 
     Args:
-        learner: What may hold such parts.
+        parts: Those that `moves` finds in a learner.
         world: The ranks.
         taken: Whether the optimiser moved.
     """
-    for part in moves(learner):
+    for part in parts:
         part.after_step(partial(total, world=world), taken=taken)
 
 

@@ -12,7 +12,7 @@ from medmcl.encoders.shared.tower import SharedTower
 from medmcl.engine.distributed import World, gather_embeddings, wrap
 from medmcl.engine.gathering import routed_as_one
 from medmcl.engine.loop import Learner
-from medmcl.engine.post_step_hooks import move
+from medmcl.engine.post_step_hooks import move, moves
 from medmcl.engine.recompute import recompute_blocks
 from medmcl.engine.running_sums import on_the_first, over_ranks
 from medmcl.objectives import build_objective
@@ -96,8 +96,8 @@ def compare_shared(case, world):
         shared_loss, _ = module({"plain": mine}, mine, world)
         shared_loss.backward()
     worst, untouched = gradients_apart(shared, alone)
-    move(alone, World(), taken=True)
-    move(shared, world, taken=True)
+    move(moves(alone), World(), taken=True)
+    move(moves(shared), world, taken=True)
     steps = [torch.cat([torch.zeros(1), *(x for n, x in own.named_buffers() if "balance" in n)])
              for own in (alone, shared)]  # fmt: skip
     torch.manual_seed(SEED)
