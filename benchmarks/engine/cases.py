@@ -21,6 +21,8 @@ BATCHES = {
     "toy": 128,
     "toy in DDP": 32,
     "ECG-CMR in DDP": 8,
+    "toy towers": 128,
+    "ECG-CMR towers": 8,
     "timm": 8,
     "open_clip": 4,
     "lightly": 16,
@@ -34,6 +36,8 @@ SIZES: dict[str, dict[str, tuple[int, ...]]] = {
     "toy": {"ecg": (12, 400)},
     "toy in DDP": {"ecg": (12, 400)},
     "ECG-CMR in DDP": {"ecg": ECG, "cmr": CMR},
+    "toy towers": {"ecg": (12, 400), "cmr": (3, 32, 32)},
+    "ECG-CMR towers": {"ecg": ECG, "cmr": CMR},
     "timm": {"image": (3, 224, 224)},
     "open_clip": {"image": (3, 224, 224), "text": (77,)},
     "lightly": {"image": (3, 96, 96)},
@@ -169,6 +173,7 @@ def own(case: str, count: int, device: Any, settings: dict[str, Any]) -> Step:
 
     from medmcl.core.batch import Batch
     from medmcl.core.rng import RowGenerator, torch_generator
+    from medmcl.encoders.tower_threads import TowerThreads
     from medmcl.engine import loop
     from medmcl.engine.compiling import compile_blocks
     from medmcl.engine.feed import Feed
@@ -187,6 +192,8 @@ def own(case: str, count: int, device: Any, settings: dict[str, Any]) -> Step:
         linear_by_onednn(learner)
     if settings.get("compile"):
         compile_blocks(learner, case)
+    if "threads" in settings:
+        learner.model.threads = TowerThreads(settings["threads"])
     name: Any = "adam" if case == "ECG-CMR" else "adamw"
     plan = loop.Plan(
         stage=case, steps=10**6, steps_per_epoch=10**6, evaluate_every=10**6, log_every=50, seed=0,
