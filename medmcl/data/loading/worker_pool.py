@@ -301,6 +301,8 @@ def _begin_copy(parent: int) -> None:
     gc.freeze()  # what the parent holds is the parent's to end
     _lent.set(None)
     threadpool_limits(1, user_api="openmp")  # a copy waits for ever for the parent's threads
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)  # MKL, which it holds, counts its own
 
 
 def _begin_reader(parent: int) -> None:

@@ -94,3 +94,33 @@ def test_no_process_outlives_its_parent(tmp_path, ending):
             parent.send_signal(ending)
             time.sleep(0.5)
     assert none_left(children)
+
+
+THREADED = """
+import torch
+from medmcl.data.loading import worker_pool as processes
+processes._TRIED, processes._WORTH_COPIES, processes._WORTH_SECONDS = 1, 0.0, 0.0
+
+def work(size):
+    product = torch.ones(size, size) @ torch.ones(size, size)
+    shown = torch.nn.functional.interpolate(product[None, None], size=(700, 700), mode="bilinear")
+    return float(shown.softmax(-1).sum())
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    first = work(800)  # by two threads, which no copy has
+    with processes.worker_pool(2):
+        assert all(abs(one - first) < 1e-2 for one in processes.each(work, [800] * 12))
+    print("done")
+"""
+
+
+def test_processes_wait_for_no_thread_of_their_parent(tmp_path):
+    """MKL, which torch holds, takes no notice of what OpenMP is told."""
+    script = tmp_path / "threaded.py"
+    script.write_text(THREADED)
+    own = {name: x for name, x in os.environ.items() if name != "OMP_NUM_THREADS"}
+    ended = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=120, check=False, env=own
+    )
+    assert ended.stdout == "done\n", ended.stderr
