@@ -47,6 +47,8 @@ _SHARES = 2**10
 _CHUNK = 64
 _MOST = 8
 
+_held: list[Any] = []
+"""Of a copy that reads: the work, and all items."""
 _lent: ContextVar[_Processes | None] = ContextVar("processes", default=None)
 
 
@@ -55,25 +57,36 @@ class ProcessDiedError(MedmclError):
 
 
 class _Processes:
-    """A pool that starts when it is first needed."""
+    """Processes that are lent: copies of this one for each work; not on Linux one pool for all."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.pool: ProcessPoolExecutor | None = None
+        self._pool: ProcessPoolExecutor | None = None
 
-    def start(self) -> ProcessPoolExecutor:
-        if self.pool is None:
-            self.pool = ProcessPoolExecutor(
-                self.count,
-                mp_context=get_context("fork" if _forks() else "spawn"),
-                initializer=_begin_reader if _forks() else begin,
-                initargs=(os.getpid(),),
-            )
-        return self.pool
+    @contextmanager
+    def parts(
+        self, work: Callable[[A], B], items: Sequence[A]
+    ) -> Iterator[Callable[[slice], Future[list[B]]]]:
+        """Give what has a part of the items worked on; a copy has work and items already."""
+        own = (os.getpid(),)
+        if not _forks():
+            if self._pool is None:
+                context = get_context("spawn")
+                self._pool = ProcessPoolExecutor(self.count, context, begin, own)
+            pool = self._pool
+            yield lambda part: pool.submit(_each_of, work, items[part])
+            return
+        copies = ProcessPoolExecutor(
+            self.count, get_context("fork"), _begin_reader, (*own, work, items)
+        )
+        try:
+            yield lambda part: copies.submit(_each_of_held, part)
+        finally:
+            copies.shutdown(wait=True, cancel_futures=True)
 
     def close(self) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(wait=True, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def processors() -> int:
@@ -85,9 +98,9 @@ def processors() -> int:
 def worker_pool(count: int) -> Iterator[None]:
     """Let ``count`` processes read records, and this one and copies evaluate; 0 or 1: this one.
 
-    They start when there is work that is worth it, and end with the block. Elsewhere than on Linux
-    a script that lends them must guard its main part with ``if __name__ == "__main__"``, as Python
-    asks of all that start processes.
+    They start when there is work that is worth it, and end with the block if not before. Elsewhere
+    than on Linux what they work on must pickle, and a script that lends them must guard its main
+    part with ``if __name__ == "__main__"``, as Python asks of all that start processes.
     """
     processes = _Processes(count) if count > 1 else None
     token = _lent.set(processes)
@@ -114,7 +127,7 @@ def each(work: Callable[[A], B], items: Sequence[A]) -> Iterator[B]:
     """Do work on each item, in order, in the lent processes if that is worth it.
 
     Args:
-        work: Function of a module, or a partial of one; what it gives does not depend on where.
+        work: What it gives pickles, and does not depend on where.
         items: What it works on.
 
     Raises:
@@ -139,27 +152,31 @@ def each(work: Callable[[A], B], items: Sequence[A]) -> Iterator[B]:
 
 def _in_processes(work: Callable[[A], B], items: Sequence[A], processes: _Processes) -> Iterator[B]:
     size = max(1, min(_CHUNK, len(items) // (4 * processes.count)))
-    chunks = (items[first : first + size] for first in range(0, len(items), size))
     waiting: deque[Future[list[B]]] = deque()
     deaf = [signal.SIGTERM] if _forks() else []  # until it ends them, and asks nobody to stop
-    try:
-        pool = processes.start()
-        for chunk in chunks:
-            with deaf_to_ctrl_c(*deaf):  # processes start as work comes
-                waiting.append(pool.submit(_chunk, work, chunk))
-            if len(waiting) > 3 * processes.count:
+    with processes.parts(work, items) as begun:
+        try:
+            for first in range(0, len(items), size):
+                with deaf_to_ctrl_c(*deaf):  # processes start as work comes
+                    waiting.append(begun(slice(first, first + size)))
+                if len(waiting) > 3 * processes.count:
+                    yield from waiting.popleft().result()
+            while waiting:
                 yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    except BrokenProcessPool:
-        raise _died("reading records") from None
-    finally:
-        for future in waiting:
-            future.cancel()
+        except BrokenProcessPool:
+            raise _died("reading records") from None
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
-def _chunk(work: Callable[[Any], B], items: Sequence[Any]) -> list[B]:
+def _each_of(work: Callable[[A], B], items: Sequence[A]) -> list[B]:
     return [work(item) for item in items]
+
+
+def _each_of_held(part: slice) -> list[Any]:
+    work, items = _held
+    return _each_of(work, items[part])
 
 
 def beside(
@@ -305,8 +322,9 @@ def _begin_copy(parent: int) -> None:
         torch.set_num_threads(1)  # MKL, which it holds, counts its own
 
 
-def _begin_reader(parent: int) -> None:
+def _begin_reader(parent: int, work: Callable[[Any], Any], items: Sequence[Any]) -> None:
     """Start of a copy that reads: SIGTERM ends it, as a pool does where another one died."""
+    _held[:] = work, items
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     _begin_copy(parent)

@@ -1,9 +1,11 @@
 """Processes that read records: the same results in order, no orphan, and a death that is told."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -40,7 +42,28 @@ def test_results_come_in_order_from_several_processes(eager):
     assert [item for item, _ in done] == list(range(40))
     assert {pid for _, pid in done[1:]} - {os.getpid()}
     assert done[0][1] == os.getpid()
-    assert {pid for _, pid in again[1:]} <= {pid for _, pid in done[1:]}, "the pool is kept"
+    assert [item for item, _ in again] == list(range(3))
+    assert none_left({pid for _, pid in (*done, *again)} - {os.getpid()})
+
+
+def test_what_does_not_pickle_is_worked_on_and_the_copies_end_with_the_work(eager):
+    held = threading.Lock()
+    items = [(number, held) for number in range(40)]
+
+    def work(item):
+        with item[1]:
+            return where(item[0])
+
+    with worker_pool(2):
+        done = list(each(work, items))
+        others = {pid for _, pid in done} - {os.getpid()}
+        assert others
+        assert none_left(others)  # a copy holds all that there was when it was made
+        for item, _ in each(work, items):
+            if item == 5:
+                break  # what is not wanted is not waited for
+        assert not multiprocessing.active_children()
+    assert [item for item, _ in done] == list(range(40))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -70,7 +93,7 @@ def test_an_error_of_the_work_comes_through(eager):
 
 
 STARTS = """
-import signal, sys, time
+import multiprocessing, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background is deaf
 from medmcl.data.loading import worker_pool as processes
 processes._TRIED, processes._WORTH_COPIES, processes._WORTH_SECONDS = 1, 0.0, 0.0
@@ -78,7 +101,7 @@ if __name__ == "__main__":
     with processes.worker_pool(2):
         for number, _ in enumerate(processes.each(time.sleep, [0.01] * 9000)):
             if number == 1:
-                print(*[p.pid for p in processes._lent.get().pool._processes.values()], flush=True)
+                print(*[p.pid for p in multiprocessing.active_children()], flush=True)
 """
 
 
