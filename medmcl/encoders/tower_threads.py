@@ -54,7 +54,8 @@ class TowerThreads:
     """
 
     def __init__(self, count: int) -> None:
-        self._pool = ThreadPoolExecutor(count, "tower")
+        # asked, torch has a new thread compute by as many as this one; OpenMP does as its setting
+        self._pool = ThreadPoolExecutor(count, "tower", torch.get_num_threads)
         self._draws: dict[bool, bool] = {}
 
     def close(self) -> None:

@@ -475,7 +475,8 @@ def fit(
     pace = Pace(plan.steps, state.step)
     draws = world.rank == 0 and not record.is_shared  # lines of others would end up in a bar
     with (
-        towers_at_once(learner.model, plan.threads),
+        # gradients of several views are summed in another order, each view's by itself
+        towers_at_once(learner.model, plan.threads if len(views) == 1 else 1),
         Saver(checkpoints, world) as saver,
         progress(plan.stage, plan.steps, shown=draws, lines=False) as bar,
         closing(feed.batches(state.step, plan, world, own.shows_ahead)) as coming,

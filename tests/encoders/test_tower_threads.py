@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import warnings
 from contextlib import contextmanager
@@ -297,3 +300,23 @@ class _Called(nn.Module):
 
     def forward(self, x):
         return self.work(x)
+
+
+OWN_THREADS = """
+import torch
+from threadpoolctl import threadpool_info
+from medmcl.encoders.tower_threads import TowerThreads
+torch.set_num_threads(1)
+threads = TowerThreads(1)
+found = threads._all([threadpool_info])[0]
+print(*{one["num_threads"] for one in found if one["user_api"] == "openmp"})
+threads.close()
+"""
+
+
+def test_a_tower_computes_by_as_many_threads_as_torch_was_told():
+    env = os.environ | {"OMP_NUM_THREADS": "2"}
+    told = subprocess.run(
+        [sys.executable, "-c", OWN_THREADS], env=env, check=True, capture_output=True, text=True
+    )
+    assert told.stdout.split() == ["1"]  # oneDNN asks OpenMP, which a new thread asks its setting

@@ -78,6 +78,20 @@ def test_where_bits_would_change_there_are_none(cohort, tmp_path, threads, chang
     assert threads == {"MainThread"}
 
 
+def test_gradients_of_several_views_are_summed_in_the_order_that_they_were(
+    cohort, tmp_path, threads
+):
+    aligned = {"view": "plain", "pairs": [["labs", "report"]], "scale": {"init": 5.0}}
+    within = {"modality": "labs", "views": ["plain", "other"]}
+    objectives = {"cross_modal": aligned, "in_modal": within}
+    run, alone = (
+        train(cohort, tmp_path / f"{lent}", lent, objectives=objectives, views={"other": {}})
+        for lent in (2, 0)
+    )
+    assert threads == {"MainThread"}
+    assert_same(run, alone)
+
+
 def test_a_stop_signal_is_heard_and_the_run_goes_on_to_the_same_weights(
     cohort, tmp_path, threads, monkeypatch
 ):
