@@ -407,9 +407,13 @@ class Supervised(nn.Module):
                     fix="use pooling: features, or a view that shows the modality",
                 )
         batch = embeddings.batch
-        flags = [batch.values(batch.present[name]) for name in self.settings.modalities]
+        present = {name: batch.values(batch.present[name]) for name in self.settings.modalities}
+        return self.readable(present)
+
+    def readable(self, present: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Rows that have what the head reads, (B,) bool, by who has each modality, (B,) bool."""
         joined = np.logical_and if self.settings.join == "concat" else np.logical_or
-        found: np.ndarray = joined.reduce(flags)
+        found: np.ndarray = joined.reduce([present[name] for name in self.settings.modalities])
         return found
 
     def _outputs(self, embeddings: Embeddings, rows: np.ndarray) -> Tensor:

@@ -260,6 +260,8 @@ class Stage(ABC, Generic[S]):
         """Do it, from nothing or from where it stopped, and give the facts for the record."""
 
 
+TAUGHT = "taught_subjects"
+"""Fact of a stage: people of whom its head learned, where not all that it trains on."""
 WRECKED = "wrecked"
 """Fact of a train stage that is: why (`medmcl.stages.train.wrecked`)."""
 SKIPPED = "skipped"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from medmcl.evaluation.protocol.evidence import LEARNED_FROM
 from medmcl.evaluation.protocol.folds import CrossValidation, tested
 from medmcl.evaluation.protocol.predicted import Given, Method, Predictions, with_baseline
 from medmcl.evaluation.protocol.subgroups import left_out
-from medmcl.evaluation.protocol.subsets import LabelCounts, label_subset
+from medmcl.evaluation.protocol.subsets import LabelCounts
 from medmcl.stages.evaluate.methods import Sources
 from medmcl.stages.evaluate.nobody import ASKS_OTHERWISE, NO_TRAIN
 from medmcl.stages.evaluate.refit_all import Refitted
@@ -31,7 +31,9 @@ from medmcl.stages.run.ledger import run_ledger
 from medmcl.stages.run.run import Run
 from medmcl.stages.run.seen import OWN_NAME, outside_splits
 from medmcl.stages.run.study import is_another
-from medmcl.stages.train.spec import fill
+from medmcl.stages.stage import TAUGHT
+from medmcl.stages.train.parts import training_rows
+from medmcl.stages.train.spec import TrainSpec, fill
 
 ProbeMode = Literal["auto", "frozen", "refit"]
 ALONE = (
@@ -280,7 +282,7 @@ class TaskScoring:
         self.heads.clear()
         scored = np.flatnonzero(splits == "held_out")
         for label, fraction, stage in self._finetuned_stages(task):
-            given = self._stage(stage, label, targets, scored, fraction)
+            given = self._stage(stage, label, targets, scored)
             found[label, fraction] = given
             if fraction == max(key[1] for key in found if key[0] == label):
                 self.heads[label] = given.survival
@@ -318,33 +320,26 @@ class TaskScoring:
         towers = self.scene.run.stage(stage).towers
         return leaky_by_task(self.scene.run, stage, towers, self.scene.prepared).get(task, ())
 
-    def _stage(
-        self, stage: str, label: str, targets: Targets, scored: np.ndarray, fraction: float
-    ) -> Given:
-        has = self._has(stage)
-        train = np.flatnonzero(
-            (self.scene.prepared.splits == "train") & targets.known.any(axis=1) & has
-        )
+    def _stage(self, stage: str, label: str, targets: Targets, scored: np.ndarray) -> Given:
+        has, run, prepared = self._has(stage), self.scene.run, self.scene.prepared
+        train = np.flatnonzero((prepared.splits == "train") & targets.known.any(axis=1) & has)
         ledger = tuple(
             replace(line, method=label) if line.labels else line
-            for line in run_ledger(self.scene.run, [stage])
+            for line in run_ledger(run, [stage])
         )
         counts, told = None, self._told(stage, targets.name)
         if not self.scene.is_outside:
-            people = self.scene.prepared.subjects
-            train = label_subset(targets, people, train, fraction, seed=self.scene.run.seed)
-            tuning = np.flatnonzero(
-                (self.scene.prepared.splits == "tuning") & targets.known.any(axis=1)
-            )
+            people, facts = prepared.subjects, run.facts(stage)
+            drawn = training_rows(cast(TrainSpec, run.stage(stage)), prepared, run.seed)
+            train = drawn[has[drawn]]
+            tuning = np.flatnonzero((prepared.splits == "tuning") & targets.known.any(axis=1))
             counts = LabelCounts.of(targets, people, train, tuning[has[tuning]])
-            trained = self.scene.run.facts(stage).get("subjects", counts.subjects)
+            trained = facts.get(TAUGHT, facts.get("subjects", counts.subjects))
             if trained != counts.subjects:  # a subset, a selection, another draw
                 counts = replace(counts, subjects=int(trained), events={})
         wants = targets.kind == "survival" and not self.frozen and len(train) > 0
         rows = np.union1d(scored, train) if wants else scored
-        values = predict(
-            self.scene.run, stage, self.scene.prepared, targets, self.scene.device, rows, scored
-        )
+        values = predict(run, stage, prepared, targets, self.scene.device, rows, scored)
         if not wants:
             return Given(
                 values=values, protocol="fine_tune", fitted=ledger, counts=counts, told=told

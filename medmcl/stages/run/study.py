@@ -23,6 +23,7 @@ from medmcl.evaluation.report.study import Outcome, Predictor, Study
 from medmcl.evaluation.report.words import listed
 from medmcl.stages.recipe.spec import RecipeSpec
 from medmcl.stages.run.run import Run
+from medmcl.stages.stage import TAUGHT
 
 MOST_NAMED = 8  # columns or settings in a clause; the others are counted
 
@@ -111,6 +112,8 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     gone = fact.get("not_selected", 0)
     why = f"subset ({fact['subset']}), " if "subset" in fact else ""
     why += "selection, fold or group"
+    taught = fact.get(TAUGHT)
+    heard = "" if taught is None else f" ({taught} of them have what its head reads)"
     chosen = f" ({counted(gone, 'sample')} left out by {why})" if gone else ""
     last = f" Wrecked: {fact['wrecked']}." if "wrecked" in fact else ""
     if not last and (said := overfitting(fact)):
@@ -118,7 +121,7 @@ def stage_sentence(fact: Mapping[str, Any]) -> str:
     wait = fact.get("data_wait_seconds", 0.0) / max(fact["seconds"], 1e-9)
     waited = f", {wait:.0%} of them waiting for rows" if fact["seconds"] >= 1 else ""
     return (
-        f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects{bad}"
+        f"Stage {fact['stage']}: {fact['rows']} samples of {fact['subjects']} subjects{bad}{heard}"
         f"{without if lacking else ''}{later if kept else ''}{chosen}, "
         f"{fact['steps']} steps of {fact['batch_size']}{best}{skipped}; "
         f"{fact['parameters'] / 1e6:.2f} M parameters; {fact['seconds']:.0f} s{waited}.{last}"

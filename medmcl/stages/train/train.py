@@ -29,8 +29,9 @@ from medmcl.engine.loop import MAX_SKIPPED, Learner, Plan, autocast, fit
 from medmcl.engine.probe_hooks import watchers
 from medmcl.engine.state import Progress
 from medmcl.evaluation.metrics.geometry import alignment, effective_rank, uniformity
+from medmcl.objectives.supervised import Supervised
 from medmcl.stages.recipe.model_settings import trunk_stage
-from medmcl.stages.stage import DEAD_END, SKIPPED, WRECKED, Context, Stage
+from medmcl.stages.stage import DEAD_END, SKIPPED, TAUGHT, WRECKED, Context, Stage
 from medmcl.stages.train.distill_targets import (
     teacher_embeddings,
 )
@@ -189,6 +190,7 @@ class Train(Stage[TrainSpec]):
             "keep": spec.keep,
             "rows": len(rows),
             "subjects": len(np.unique(prepared.subjects[rows])),
+            **_taught(parts, prepared),
             "lacking": len(train) - len(with_modalities(spec, prepared, train)),
             "not_selected": parts.not_selected,
             "kept_for_later": len(watched_later(spec, prepared, context)),
@@ -226,6 +228,17 @@ class Train(Stage[TrainSpec]):
                 kept = " The last step is kept." if spec.keep == "last" else ""
                 context.record.say(f"warning: {spec.name}: {said}{kept}")
         return facts
+
+
+def _taught(parts: Parts, prepared: Prepared) -> dict[str, int]:
+    """Count those of whom a head learned, where others came beside them: who lack what it reads."""
+    for head in parts.learner.objectives.values():
+        if isinstance(head, Supervised):
+            here = {name: prepared.present[name][parts.rows] for name in head.settings.modalities}
+            read = head.readable(here)
+            if not read.all():
+                return {TAUGHT: len(np.unique(prepared.subjects[parts.rows[read]]))}
+    return {}
 
 
 def _say_findings(facts: dict[str, Any], context: Context) -> None:

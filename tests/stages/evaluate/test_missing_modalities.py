@@ -328,6 +328,13 @@ def test_a_fine_tuned_model_is_scored_on_whom_it_predicts(omics, tmp_path):
     assert {*rows["method"]} >= {"aligned", "fine-tuned"}
     assert set(rows["n"]) == {38}  # of 58 who have something: who has all three
     assert rows["note"].str.contains("20").all()
+    own = rows[rows["method"] == "fine-tuned"].iloc[0]
+    whole = rows[rows["method"] == "majority"].iloc[0]  # fitted on who has all three
+    for key in ("train_subjects", "train_events", "tuning_subjects"):
+        assert own[key] == whole[key], key
+    assert own["train_subjects"] < run.facts("head")["subjects"]
+    said = (run.path / "checklist.csv").read_text("utf-8")
+    assert f"({own['train_subjects']:.0f} of them have what its head reads)" in said
     evaluate(run, omics, out=tmp_path / "again", predictions=tmp_path / "people.csv", device="cpu")
     said = pd.read_csv(tmp_path / "people.csv")
     mine = said[said["method"] == "fine-tuned"]
