@@ -15,20 +15,17 @@ _LOOKS = 0.2
 
 
 @contextmanager
-def deaf_to_ctrl_c(*others: signal.Signals) -> Iterator[None]:
+def deaf_to_ctrl_c() -> Iterator[None]:
     """Processes started inside do not hear Ctrl-C, from their first moment on.
 
     A handler comes too late: a new process imports for seconds before it can set one. What is
     blocked stays so in who is started, and a Ctrl-C that comes meanwhile is taken afterwards.
-
-    Args:
-        others: Signals that they do not hear before they ask to.
     """
     mask = getattr(signal, "pthread_sigmask", None)  # not on Windows
     if mask is None:
         yield
         return
-    before = mask(signal.SIG_BLOCK, {signal.SIGINT, *others})
+    before = mask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:

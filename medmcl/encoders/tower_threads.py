@@ -47,7 +47,8 @@ class TowerThreads:
     Each tower computes in one thread what it computes alone, in the same order: every output and
     gradient is the same to the last bit. Where towers draw random numbers (dropout) the order of
     threads would decide who draws which, so those are encoded one after another. Whether they draw
-    is seen in the first batch that all of them have rows of, in training and in evaluation.
+    is seen in the first batch that all of them have rows of, in training and in evaluation; numbers
+    of other generators than torch's own are not seen. There is one backward pass, of the loss.
 
     Args:
         count: Threads.
@@ -114,7 +115,7 @@ def _cut(done: dict[str, Fields], run: Callable[..., object]) -> dict[str, Field
     ]
     if not any(learns):
         return done
-    begin = torch.zeros((), requires_grad=True)
+    begin = torch.zeros((), device="cpu", requires_grad=True)
     ends = iter(_Graphs.apply(begin, [list(own.values()) for own in learns], run))
     return {
         name: {**fields, **{field: next(ends) for field in own}}
@@ -136,8 +137,10 @@ class _Graphs(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[None, None, None]:
+        if ctx.graphs is None:
+            raise RuntimeError("towers encoded by threads have one backward pass, and had it")
         graphs, coming, works = ctx.graphs, iter(grads), []
-        ctx.graphs = ()
+        ctx.graphs = None
         for own in graphs:
             pairs = [(x, grad) for x in own if (grad := next(coming)) is not None]
             if pairs:

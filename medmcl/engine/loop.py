@@ -206,8 +206,7 @@ class Training:
         learner, plan, state, world = self.learner, self.plan, self.state, self.world
         key = (plan.seed, plan.stage, "step", state.step, world.rank)
         seed_torch(derive_seed(*key), world.device)  # of towers, for dropout: a rank its own
-        if not learner.training:
-            learner.train()
+        learner.train()
         batch = batch.to(world.device)
         if self.feed.selector is not None:
             with autocast(plan.precision, world.device):

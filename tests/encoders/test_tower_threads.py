@@ -232,6 +232,17 @@ def test_gradients_go_only_where_they_went_before(which):
         assert_same(*({n: x for n, x in g.items() if x is not None} for g in (ours, theirs)))
 
 
+def test_a_second_backward_pass_is_refused():
+    model = plain(None, None)
+    batch = rows_of(model)
+    with towers_at_once(model, 2):
+        model(batch)
+        loss = loss_of(model(batch))
+        loss.backward(retain_graph=True)
+        with pytest.raises(RuntimeError, match="one backward pass"):
+            loss.backward()
+
+
 def test_heads_that_an_objective_uses_beside_the_tower_get_both_gradients():
     """Tokens projected one by one: the weights of a head are charged for within, and beside."""
 

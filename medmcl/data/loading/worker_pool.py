@@ -11,7 +11,6 @@ import math
 import mmap
 import os
 import pickle
-import signal
 import sys
 import time
 import traceback
@@ -37,18 +36,16 @@ B = TypeVar("B")
 
 _TRIED = 32
 """So many items are done here first, to see how long the rest would take."""
+_WORTH_SECONDS = 4.0
+"""Below this the start of processes, which import medmcl, takes longer than the work."""
 _WORTH_COPIES = 0.3
 """Copies of this process join in where what is left takes so many seconds; to begin one, and to
 end it, takes about .05."""
-_WORTH_SECONDS = 4.0
-"""The same of processes that import medmcl first."""
 _SHARES = 2**10
 """Numbers that the smallest pipe holds, 4 bytes each."""
 _CHUNK = 64
 _MOST = 8
 
-_held: list[Any] = []
-"""Of a copy that reads: the work, and all items."""
 _lent: ContextVar[_Processes | None] = ContextVar("processes", default=None)
 
 
@@ -57,36 +54,29 @@ class ProcessDiedError(MedmclError):
 
 
 class _Processes:
-    """Processes that are lent: copies of this one for each work; not on Linux one pool for all."""
+    """A pool that starts when it is first needed.
+
+    They are no copies of this process: what an adapter keeps open, a file or a database, would be
+    one and the same in all, and each would move where the others read.
+    """
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._pool: ProcessPoolExecutor | None = None
+        self.pool: ProcessPoolExecutor | None = None
 
-    @contextmanager
-    def parts(
-        self, work: Callable[[A], B], items: Sequence[A]
-    ) -> Iterator[Callable[[slice], Future[list[B]]]]:
-        """Give what has a part of the items worked on; a copy has work and items already."""
-        own = (os.getpid(),)
-        if not _forks():
-            if self._pool is None:
-                context = get_context("spawn")
-                self._pool = ProcessPoolExecutor(self.count, context, begin, own)
-            pool = self._pool
-            yield lambda part: pool.submit(_each_of, work, items[part])
-            return
-        copies = ProcessPoolExecutor(
-            self.count, get_context("fork"), _begin_reader, (*own, work, items)
-        )
-        try:
-            yield lambda part: copies.submit(_each_of_held, part)
-        finally:
-            copies.shutdown(wait=True, cancel_futures=True)
+    def start(self) -> ProcessPoolExecutor:
+        if self.pool is None:
+            self.pool = ProcessPoolExecutor(
+                self.count,
+                mp_context=get_context("spawn"),
+                initializer=begin,
+                initargs=(os.getpid(),),
+            )
+        return self.pool
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, cancel_futures=True)
 
 
 def processors() -> int:
@@ -98,9 +88,9 @@ def processors() -> int:
 def worker_pool(count: int) -> Iterator[None]:
     """Let ``count`` processes read records, and this one and copies evaluate; 0 or 1: this one.
 
-    They start when there is work that is worth it, and end with the block if not before. Elsewhere
-    than on Linux what they work on must pickle, and a script that lends them must guard its main
-    part with ``if __name__ == "__main__"``, as Python asks of all that start processes.
+    They start when there is work of some seconds, and end with the block. A script that lends
+    them must guard its main part with ``if __name__ == "__main__"``, as Python asks of all that
+    start processes.
     """
     processes = _Processes(count) if count > 1 else None
     token = _lent.set(processes)
@@ -112,22 +102,17 @@ def worker_pool(count: int) -> Iterator[None]:
             processes.close()
 
 
-def _forks() -> bool:
-    """Whether processes are copies of this one; elsewhere libraries do not bear a copy."""
-    return sys.platform == "linux"
-
-
 def lent() -> int:
     """Give the number of processes that may share the work of `beside`, this one among them."""
     processes = _lent.get()
-    return 1 if processes is None or not _forks() else processes.count
+    return 1 if processes is None or sys.platform != "linux" else processes.count
 
 
 def each(work: Callable[[A], B], items: Sequence[A]) -> Iterator[B]:
     """Do work on each item, in order, in the lent processes if that is worth it.
 
     Args:
-        work: What it gives pickles, and does not depend on where.
+        work: Function of a module, or a partial of one; what it gives does not depend on where.
         items: What it works on.
 
     Raises:
@@ -144,7 +129,7 @@ def each(work: Callable[[A], B], items: Sequence[A]) -> Iterator[B]:
         spent += time.monotonic() - started
         yield done
     rest = items[_TRIED:]
-    if spent / _TRIED * len(rest) < (_WORTH_COPIES if _forks() else _WORTH_SECONDS):
+    if spent / _TRIED * len(rest) < _WORTH_SECONDS:
         yield from map(work, rest)
         return
     yield from _in_processes(work, rest, processes)
@@ -152,31 +137,26 @@ def each(work: Callable[[A], B], items: Sequence[A]) -> Iterator[B]:
 
 def _in_processes(work: Callable[[A], B], items: Sequence[A], processes: _Processes) -> Iterator[B]:
     size = max(1, min(_CHUNK, len(items) // (4 * processes.count)))
+    chunks = (items[first : first + size] for first in range(0, len(items), size))
     waiting: deque[Future[list[B]]] = deque()
-    deaf = [signal.SIGTERM] if _forks() else []  # until it ends them, and asks nobody to stop
-    with processes.parts(work, items) as begun:
-        try:
-            for first in range(0, len(items), size):
-                with deaf_to_ctrl_c(*deaf):  # processes start as work comes
-                    waiting.append(begun(slice(first, first + size)))
-                if len(waiting) > 3 * processes.count:
-                    yield from waiting.popleft().result()
-            while waiting:
+    try:
+        pool = processes.start()
+        for chunk in chunks:
+            with deaf_to_ctrl_c():  # processes start as work comes
+                waiting.append(pool.submit(_chunk, work, chunk))
+            if len(waiting) > 3 * processes.count:
                 yield from waiting.popleft().result()
-        except BrokenProcessPool:
-            raise _died("reading records") from None
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield from waiting.popleft().result()
+    except BrokenProcessPool:
+        raise _died("reading records") from None
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
-def _each_of(work: Callable[[A], B], items: Sequence[A]) -> list[B]:
+def _chunk(work: Callable[[Any], B], items: Sequence[Any]) -> list[B]:
     return [work(item) for item in items]
-
-
-def _each_of_held(part: slice) -> list[Any]:
-    work, items = _held
-    return _each_of(work, items[part])
 
 
 def beside(
@@ -206,7 +186,7 @@ def beside(
         Exception: Of the first item whose work failed; where a copy raised it, a note says where.
     """
     processes, began = _lent.get(), time.monotonic()
-    apart = forks and processes is not None and _forks()
+    apart = forks and processes is not None and sys.platform == "linux"
     for number, item in enumerate(items):
         if told is not None:
             told(number)
@@ -232,7 +212,7 @@ def shared_array(shape: tuple[int, ...], dtype: type) -> np.ndarray:
     import numpy as np
 
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size == 0 or not _forks():
+    if size == 0 or sys.platform != "linux":
         return np.zeros(shape, dtype)
     try:
         held = mmap.mmap(-1, size)
@@ -310,8 +290,7 @@ def _taken(
     return done, {}
 
 
-def _begin_copy(parent: int) -> None:
-    """Start of a copy, which has what the parent holds, and none of its threads."""
+def _copy(own: Callable[[], tuple[dict[int, Any], Any]], parent: int, tell: Connection) -> None:
     from threadpoolctl import threadpool_limits
 
     begin(parent)
@@ -320,18 +299,6 @@ def _begin_copy(parent: int) -> None:
     threadpool_limits(1, user_api="openmp")  # a copy waits for ever for the parent's threads
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)  # MKL, which it holds, counts its own
-
-
-def _begin_reader(parent: int, work: Callable[[Any], Any], items: Sequence[Any]) -> None:
-    """Start of a copy that reads: SIGTERM ends it, as a pool does where another one died."""
-    _held[:] = work, items
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    _begin_copy(parent)
-
-
-def _copy(own: Callable[[], tuple[dict[int, Any], Any]], parent: int, tell: Connection) -> None:
-    _begin_copy(parent)
     done, failed = own()
     for number, error in failed.items():
         where = "".join(traceback.format_exception(error))  # a traceback cannot be sent

@@ -10,11 +10,9 @@ Source:
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +59,7 @@ class Pgen:
         self._kept = np.flatnonzero(alleles == _TWO).astype(np.uint32)
         self.individuals = read_psam(files["psam"], with_family=with_family)
         people, count = len(self.individuals), len(alleles)
-        self._open = partial(_opened, self._path, people, alleles)
-        self._reader, self._process = self._open(), os.getpid()
+        self._reader = _opened(self._path, people, alleles)
         weakref.finalize(self, self._reader.close)
         if self._reader.get_variant_ct() != count:
             raise RecordError(
@@ -84,8 +81,6 @@ class Pgen:
 
     def _read(self, start: int, end: int) -> np.ndarray:
         """Dosages of some people, (people, V)."""
-        if self._process != os.getpid():  # a copy would move where its parent and others read
-            self._reader, self._process = self._open(), os.getpid()
         people = np.arange(start, end, dtype=np.uint32)
         found = np.empty((len(self.variants), len(people)), dtype=np.float32)
         try:

@@ -203,3 +203,33 @@ def test_no_copy_outlives_its_parent(tmp_path, ending):
         parent.send_signal(ending)
         parent.wait(20)
     assert none_left(copies)
+
+
+THREADED = """
+import torch
+from medmcl.data.loading import worker_pool as processes
+processes._WORTH_COPIES = 0.0
+
+def work(size):
+    return float((torch.ones(size, size) @ torch.ones(size, size)).sum())
+
+torch.set_num_threads(2)
+first = work(800)  # by two threads, which no copy has
+with processes.worker_pool(2):
+    assert list(processes.beside(work, [800] * 12)) == [first] * 12
+print("done")
+"""
+
+
+def test_copies_wait_for_no_thread_of_their_parent(tmp_path):
+    """MKL, which torch holds, takes no notice of what OpenMP is told."""
+    script = tmp_path / "threaded.py"
+    script.write_text(THREADED)
+    own = {name: x for name, x in os.environ.items() if name != "OMP_NUM_THREADS"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen([sys.executable, script], env=own, start_new_session=True, **pipes) as it:
+        try:
+            assert it.communicate(timeout=120)[0] == "done\n"
+        finally:  # with the copies, if they wait
+            if it.poll() is None:
+                os.killpg(it.pid, signal.SIGKILL)

@@ -9,7 +9,6 @@ import small_genomes
 from small_genomes import PVAR, genomes, variant_table, write_plink
 
 from medmcl.core.errors import ExtraNotInstalledError, RecordError
-from medmcl.data.loading import worker_pool
 from medmcl.modalities.genetics import pgen
 from medmcl.modalities.genetics.files import open_fileset
 from medmcl.modalities.genetics.together import several_alleles
@@ -46,23 +45,6 @@ def test_dosages_calls_and_alleles_are_read(fileset, monkeypatch):
     few = pgen.Pgen(pgen.pgen_files({"path": path.with_suffix("")}))
     for number in (10, 0, 7, 3, 10):
         assert np.array_equal(few.row(number)[0], files.row(number)[0])
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere none is a copy")
-def test_copies_of_a_process_that_has_it_open_read_each_for_itself(tmp_path, monkeypatch):
-    people, variants = 500, 4000
-    dosages = np.random.default_rng(0).integers(0, 3, (people, variants)).astype(np.float32)
-    names = [f"s{n}" for n in range(people)]
-    path = write_pgen(tmp_path / "many", dosages, variant_table(variants), names)
-    monkeypatch.setattr(pgen, "BLOCK_BYTES", 4 * variants * 4)  # as where they are millions
-    monkeypatch.setattr(worker_pool, "_WORTH_COPIES", 0.0)
-
-    def is_right(number):
-        row, called = open_fileset("pgen", {"path": path}).row(number)
-        return called.all() and np.array_equal(row, dosages[number])
-
-    with worker_pool.worker_pool(3):
-        assert all(worker_pool.each(is_right, range(people)))
 
 
 def test_it_is_what_the_same_people_are_in_a_bed(fileset, tmp_path):
