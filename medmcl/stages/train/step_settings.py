@@ -17,6 +17,7 @@ from medmcl.core.errors import ArtefactError, ConfigError
 from medmcl.core.rng import RowGenerator, torch_generator
 from medmcl.core.sealed import read_sealed, sealed
 from medmcl.data.loading.worker_pool import lent
+from medmcl.encoders.build import ENCODERS
 from medmcl.encoders.towers import Towers
 from medmcl.engine.compiling import blocks_to_compile, compile_blocks, compiles
 from medmcl.engine.feed import Feed
@@ -26,6 +27,7 @@ from medmcl.engine.loop import Learner, autocast
 from medmcl.engine.onednn import linear_by_onednn, require_onednn
 from medmcl.engine.recompute import blocks_to_recompute
 from medmcl.engine.world import broadcast
+from medmcl.objectives.build import OBJECTIVES
 from medmcl.stages.run.run import bears_copies
 from medmcl.stages.stage import Context
 from medmcl.stages.train.checks import refuse_empty_parts
@@ -111,11 +113,16 @@ def tower_threads(spec: TrainSpec, context: Context) -> int:
 
     Not where a tower computes by several threads, a cast of a weight is kept for all threads
     (autocast), random numbers of a pass are put back in the next (recomputation), nor while the
-    processors do other stages.
+    processors do other stages; nor with an encoder or objective of another package, of whom nobody
+    knows what else they share, draw or differentiate.
     """
     alone = context.world.size == 1 and not context.record.is_shared
     plain = context.run.precision == "fp32" and spec.compile is not True and not spec.recompute
-    if not (alone and plain and bears_copies(context.world.device)):
+    towers = context.run.recipe.towers
+    encoders = {towers.get(name, {}).get("encoder", {}).get("name") for name in spec.towers}
+    objectives = {one.kind for one in spec.objectives.values()}
+    own = encoders.isdisjoint(ENCODERS.outside) and objectives.isdisjoint(OBJECTIVES.outside)
+    if not (alone and plain and own and bears_copies(context.world.device)):
         return 1
     return min(lent(), len(spec.towers))
 

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from medmcl.engine.loop import Training
 from medmcl.engine.record import read_metrics
 from medmcl.engine.signals import Interrupted
 from medmcl.stages.run.pretrain import pretrain
+from medmcl.stages.train import step_settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are lent on Linux")
 
@@ -90,6 +92,15 @@ def test_gradients_of_several_views_are_summed_in_the_order_that_they_were(
     )
     assert threads == {"MainThread"}
     assert_same(run, alone)
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"), [("ENCODERS", "text_transformer"), ("OBJECTIVES", "cross_modal")]
+)
+def test_parts_of_other_packages_have_none(cohort, tmp_path, threads, monkeypatch, parts, name):
+    monkeypatch.setattr(step_settings, parts, SimpleNamespace(outside={name: "elsewhere:Part"}))
+    train(cohort, tmp_path / "run", 2)
+    assert threads == {"MainThread"}
 
 
 def test_a_stop_signal_is_heard_and_the_run_goes_on_to_the_same_weights(
