@@ -27,6 +27,7 @@ from medmcl.stages.run import run as run_module
 from medmcl.stages.run.embed import EmbedCommand
 from medmcl.stages.run.embedding import provenance_of_table
 from medmcl.stages.run.pretrain import pretrain
+from medmcl.stages.run.study import stage_sentence
 
 FEW = {"baselines": ["majority"], "tasks": ["case"]}
 NAMES = list(TABLES)
@@ -333,7 +334,7 @@ def test_a_fine_tuned_model_is_scored_on_whom_it_predicts(omics, tmp_path):
     for key in ("train_subjects", "train_events", "tuning_subjects"):
         assert own[key] == whole[key], key
     assert own["train_subjects"] < run.facts("head")["subjects"]
-    said = (run.path / "checklist.csv").read_text("utf-8")
+    said = stage_sentence(run.facts("head"))
     assert f"({own['train_subjects']:.0f} of them have what its head reads)" in said
     evaluate(run, omics, out=tmp_path / "again", predictions=tmp_path / "people.csv", device="cpu")
     said = pd.read_csv(tmp_path / "people.csv")
